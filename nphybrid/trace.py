@@ -72,8 +72,8 @@ def first_non_finite(x: np.ndarray) -> tuple[int, ...] | None:
 
     The array x must have at least one axis.
     """
-    bad = ~np.isfinite(x)
-    return tuple(int(i) for i in np.unravel_index(bad.argmax(), x.shape)) if bad.any() else None
+    finite = np.isfinite(x)
+    return None if finite.all() else tuple(int(i) for i in np.unravel_index(finite.argmin(), x.shape))
 
 
 class Trace(dict[str, Any]):

@@ -336,7 +336,8 @@ class Model:
 
     # -- saving ------------------------------------------------------------------------------------
 
-    def save_pretrained(self, folder: AnyPath, **arguments: Any) -> None:
+    def save_pretrained(self, folder: AnyPath, *, dtype: npt.DTypeLike | None = None,
+                        source: dict[str, Any] | None = None, **arguments: Any) -> None:
         """Write a folder with `config.json` and `model.safetensors`.
 
         If the model has an image processor, `preprocessor_config.json` is also written. If the numerics of the network
@@ -346,14 +347,24 @@ class Model:
 
         A bfloat16 or int8 model writes the float32 arrays of `state_dict`, and gives a warning if kernels of linear
         layers are rounded. `arguments`: arguments of transformers that change no result (arguments.py).
+
+        `dtype`: None, or "bfloat16" or "int8" for narrow weights, as in `save`. Then the metadata of
+        `model.safetensors` hold the golden logits and `source`, and transformers refuses the file. Without a `dtype`,
+        raises ValueError for a `source`.
         """
         refuse_arguments("save_pretrained", arguments)
+        if dtype is None and source is not None:
+            raise ValueError("source: only a folder with narrow weights can hold it; expected None, or also a dtype")
         weights = Path(folder) / "model.safetensors"
-        state = self._state_to_save(weights)
+        if dtype is None:
+            state, metadata = self._state_to_save(weights), {"format": "pt"}
+        else:
+            state, manifest = self._narrow_contents(weights, dtype)
+            metadata = checkpoint.metadata_of(manifest if source is None else {"source": source, **manifest})
         config = self.config_document()
         Path(folder).mkdir(parents=True, exist_ok=True)
         write_json(Path(folder) / "config.json", config)
-        write_safetensors(weights, state, {"format": "pt"})
+        write_safetensors(weights, state, metadata)
         if self.processor is not None:
             checkpoint.write_processor(folder, with_class(self.processor, self.config.model_type))
 
@@ -376,15 +387,14 @@ class Model:
         ValueError if `path` is the file from which the model was loaded, and its weights would be replaced by rounded
         weights.
         """
-        manifest = {} if source is None else {"source": source}
         if dtype is None:
             state = self._state_to_save(path)
             tree, _ = self._fill(state, "reference", "float64")
-            manifest["golden"] = self._golden(tree, "float64")
+            manifest = {"golden": self._golden(tree, "float64")}
         else:
-            dtype = checks.narrow_dtype(dtype, self.dtype, self.stored_dtype)
-            state, tree = self._narrow_arrays(path, dtype)
-            manifest |= {"dtype": dtype, "golden": self._golden(tree, dtype)}
+            state, manifest = self._narrow_contents(path, dtype)
+        if source is not None:
+            manifest = {"source": source, **manifest}
         checkpoint.write_h5(path, state, self.config_document(), self.processor, manifest)
 
     def _state_to_save(self, path):
@@ -402,8 +412,9 @@ class Model:
                           'load the model with dtype="float32"', stacklevel=3)
         return state
 
-    def _narrow_arrays(self, path, dtype):
-        """Returns the arrays of a file with narrow weights at `path`, and the tree of the reference engine."""
+    def _narrow_contents(self, path, dtype):
+        """Returns the arrays and the manifest of a file with narrow weights at `path`."""
+        dtype = checks.narrow_dtype(dtype, self.dtype, self.stored_dtype)
         if self.stored_dtype is None:
             self._refuse_own_file(path, dtype)
             state = {name: array.astype(np.float32, copy=False) for name, array in self.state_dict().items()}
@@ -412,7 +423,8 @@ class Model:
             tree = params.tree_map(lambda name, leaf: leaf.unpacked() if hasattr(leaf, "unpacked") else leaf,
                                    self.params)
             state = checkpoint.to_state_dict(tree, self.table, self.network_config, checkpoint.reread(self.originals))
-        return checkpoint.narrow_state(tree, self.table, self.network_config, state), tree
+        manifest = {"dtype": dtype, "golden": self._golden(tree, dtype)}
+        return checkpoint.narrow_state(tree, self.table, self.network_config, state), manifest
 
     def _refuse_own_file(self, path, dtype):
         """Raises ValueError if a file at `path` would replace the original weights of the model."""

@@ -6,8 +6,9 @@
     Google .npz            the .npz                  names and shapes                  as in the published code
     .h5 of this package    the .h5                   the .h5                           the .h5
 
-An `.h5` file also holds a manifest, which states the origin of the model.  A folder may hold
-model.safetensors.index.json and several shards instead of model.safetensors.
+An `.h5` file also holds a manifest, which states the origin of the model.  In a Hugging Face folder with narrow weights
+(narrow.py), the metadata of model.safetensors hold the manifest.  A folder may hold model.safetensors.index.json and
+several shards instead of model.safetensors.
 """
 
 import contextlib
@@ -25,7 +26,7 @@ from ..dialects.guess import dialect_of, guess
 from ..dialects.processors import CLASS_KEYS, OPTIONS, spelled_out
 from ..dialects.translate import processor_of, refuse_several_networks, without_wrappers
 from ..tensorfile import FilePath, FormatError, SharedFile, Stored
-from ..tensorfile.documents import LONGEST_JSON, parse_json
+from ..tensorfile.documents import LONGEST_JSON, json_bytes, parse_json
 from ..text import name_list, shortened
 from . import hub
 
@@ -40,7 +41,7 @@ class Checkpoint(NamedTuple):
     arrays: dict[str, Any]                # {name: Stored}, with the names and layouts of the dialect
     config: dict[str, Any]                # the configuration of the network, with Hugging Face's keys
     processor: dict[str, Any] | None      # the options of the image processor
-    manifest: dict[str, Any]              # the origin of the model in an .h5 file; {} in other files
+    manifest: dict[str, Any]              # of an .h5 file or of narrow weights; {} in other files
     path: Path
     dialect: str | None = None            # a key of `dialects.DIALECTS`; None for Hugging Face's names
 
@@ -236,10 +237,22 @@ def write_processor(folder: FilePath, processor: Mapping[str, Any]) -> Path:
 def write_h5(path: FilePath, state: Mapping[str, Any], config: Mapping[str, Any], processor: Mapping[str, Any] | None,
              manifest: Mapping[str, Any]) -> None:
     """Writes a model into one file: arrays with Hugging Face's names, and JSON documents."""
-    documents = {"config": config, "manifest": {**manifest, "format": FORMAT, "version": VERSION}}
+    documents = {"config": config, "manifest": _labelled(manifest)}
     if processor is not None:
         documents["processor"] = processor
     tensorfile.write_h5(path, state, documents)
+
+
+def metadata_of(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the metadata of a safetensors file with narrow weights.  `manifest_of` reads them.
+
+    transformers refuses a safetensors file whose metadata have the key "format" with this value.
+    """
+    return {"format": FORMAT, "manifest": json_bytes(_labelled(manifest)).decode()}
+
+
+def _labelled(manifest):
+    return {**manifest, "format": FORMAT, "version": VERSION}
 
 
 # ---------------------------------------------------------------- kinds of files
@@ -254,12 +267,14 @@ def _checkpoint(path: Path, files: ExitStack) -> Checkpoint:
     card = _config_json(path)
     file = SharedFile(weights_file(path))
     files.enter_context(file.opened())
+    manifest: dict[str, Any] = {}
     if file.path.endswith(".json"):
         arrays = tensorfile.stored_sharded(file)
     else:
         arrays = tensorfile.stored_safetensors(file)
+        manifest = manifest_of(tensorfile.safetensors_header(file)[1], file)
     if _is_hugging_face(card):
-        return Checkpoint(without_wrappers(arrays), card, _folder_processor(path, card), {}, path)
+        return Checkpoint(without_wrappers(arrays), card, _folder_processor(path, card), manifest, path)
     return _translatable(path, arrays, card)
 
 
@@ -282,13 +297,31 @@ def _h5_checkpoint(path: Path, file: SharedFile) -> Checkpoint:
         if not isinstance(documents.get(key), dict):
             raise FormatError(f"{path} holds no JSON object /nphybrid/{key}; expected a file that `nphybrid convert` "
                               "wrote")
-    found = documents["manifest"].get("format"), documents["manifest"].get("version")
-    if found != (FORMAT, VERSION):
-        raise FormatError(f"{path}: format and version are {found}, expected {(FORMAT, VERSION)}")
+    _check_version(documents["manifest"], path)
     processor = documents.get("processor")
     if processor is not None and not isinstance(processor, dict):
         raise FormatError(f"{path}: the document processor is {shortened(processor)}; expected a JSON object")
     return Checkpoint(arrays, documents["config"], processor, documents["manifest"], path)
+
+
+def manifest_of(metadata: Mapping[str, str], path: FilePath) -> dict[str, Any]:
+    """Returns the manifest in the metadata of a safetensors file with narrow weights; {} for any other file.
+
+    Raises FormatError if the metadata state the format of this package, but hold no manifest of this version.
+    """
+    if metadata.get("format") != FORMAT:
+        return {}
+    manifest = parse_json(metadata.get("manifest", "null").encode(), path, "the manifest")
+    if not isinstance(manifest, dict):
+        raise FormatError(f"{path}: the manifest in the metadata is {shortened(manifest)}; expected a JSON object")
+    _check_version(manifest, path)
+    return manifest
+
+
+def _check_version(manifest, path):
+    found = manifest.get("format"), manifest.get("version")
+    if found != (FORMAT, VERSION):
+        raise FormatError(f"{path}: format and version are {found}, expected {(FORMAT, VERSION)}")
 
 
 def _translatable(path: Path, arrays: dict[str, Stored], card: dict[str, Any]) -> Checkpoint:

@@ -1,4 +1,4 @@
-"""Narrow weights in an `.h5` file: kernels as they are multiplied in bfloat16 or int8.
+"""Narrow weights in a file: kernels as they are multiplied in bfloat16 or int8.
 
     array                dtype        contents
     NAME.weight          uint16       the bits of bfloat16 numbers
@@ -7,8 +7,9 @@
     NAME.weight.factors  float32      for int8 in linear layers and 1x1 kernels: the factor of each input channel
 
 The arrays have the names and layouts of Hugging Face.  Narrow kernels of convolutions are standardized.  So the
-original weights cannot be restored from such a file.  Arrays that are not narrow are stored as in any other `.h5` file.
-The key "dtype" of the manifest is the dtype of the model.  In an int8 file, some kernels are bfloat16.
+original weights cannot be restored from such a file.  Arrays that are not narrow are stored as in any other file.  The
+file is an `.h5` file, or the model.safetensors of a Hugging Face folder.  The key "dtype" of its manifest (files.py) is
+the dtype of the model.  In an int8 file, some kernels are bfloat16.
 `ops/reference_narrow.py` defines the numbers, and says which kernels are narrow.
 """
 import math

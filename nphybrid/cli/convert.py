@@ -18,6 +18,7 @@ examples:
   nphybrid convert model.h5 folder
   nphybrid convert model.h5 folder --to timm --lossy
   nphybrid convert model.h5 small.h5 --dtype int8
+  nphybrid convert model.h5 folder --dtype int8
 """
 
 
@@ -36,9 +37,10 @@ def add(verb):
     verb.add_argument("--lossy", action="store_true",
                       help="allow the conversion to lose properties of the model, and print the lost properties")
     verb.add_argument("--dtype", choices=("bfloat16", "int8"),
-                      help="round the weights of an .h5 file. The file is about two to four times smaller, and can be "
-                           "used in this dtype only. The weights before rounding cannot be restored from it. If SOURCE "
-                           "is such a file, TARGET gets the same weights.")
+                      help="round the weights of an .h5 file or of a folder of Hugging Face. TARGET is about two to "
+                           "four times smaller, and only nphybrid can read it, in this dtype. It stores every property "
+                           "of the model, but the weights before rounding cannot be restored from it. If SOURCE is "
+                           "such a file or folder, TARGET gets the same weights.")
     add_class_names(verb)
 
 

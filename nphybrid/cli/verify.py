@@ -8,7 +8,8 @@ stores a checksum for each array, and the logits of the golden input. The golden
 value in row i, column j and channel c of pixel_values is ((7 i + 13 j + 29 c + i j) mod 256) / 127.5 - 1. In Python,
 nphybrid.checkpoint.read(path).manifest["golden"] has the stored logits. All checksums are recomputed. The logits are
 recomputed twice: by the reference engine in float64, and by the engine that --engine names. For a file with rounded
-weights, the reference engine computes in the dtype of the file instead of float64.
+weights, the reference engine computes in the dtype of the file instead of float64. A folder with rounded weights also
+stores the logits, but no checksums.
 """
 
 EXAMPLES = """\
@@ -21,7 +22,8 @@ examples:
 def add(verb):
     """Add the options of `verify` to the parser."""
     verb.description, verb.epilog = DESCRIPTION, EXAMPLES
-    verb.add_argument("model", nargs="?", metavar="MODEL.h5", help=f"an .h5 file of a model (default: {BUNDLED})")
+    verb.add_argument("model", nargs="?", metavar="MODEL.h5",
+                      help=f"an .h5 file of a model, or a folder with rounded weights (default: {BUNDLED})")
     verb.add_argument("--engine", choices=ENGINES, default="numba",
                       help="the engine to verify (default numba). The engine reference is always verified too.")
     verb.add_argument("--dtype", choices=DTYPES,

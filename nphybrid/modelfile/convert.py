@@ -2,6 +2,7 @@
 
     A file model.h5 holds the complete model, with Hugging Face's names.
     A folder of Hugging Face holds arrays, labels and the options of the image processor.
+    A folder of Hugging Face with narrow weights holds the complete model, but other programs cannot read it.
     A folder of timm holds arrays (with timm's names), labels, and timm's options for the preparation of pictures.
     A file model.npz holds only arrays, with Google's names.
 
@@ -24,6 +25,7 @@ from ..text import name_list
 from ..trace import Trace
 
 FORMATS = "h5", "huggingface", "timm", "google"
+NARROW_FORMATS = "h5", "huggingface"      # they can hold weights that are rounded for a dtype
 # The target of a folder never has one of these suffixes, in upper or lower case.
 FILE_SUFFIXES = (".h5", ".hdf5", ".npz", ".npy", ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".json", ".onnx",
                  ".pb", ".tflite", ".keras", ".msgpack", ".gguf", ".zip", ".tar")
@@ -75,9 +77,9 @@ def target_format(target, wanted=None) -> str:
 
 def check_dtype(target, form, dtype):
     """Raises ValueError if a target of the format `form` cannot hold weights of the dtype."""
-    if dtype is not None and form != "h5":
-        raise ValueError(f"{target}: the dtype {dtype} needs the format h5, found the format {form}; expected a "
-                         "target whose name ends with .h5")
+    if dtype is not None and form not in NARROW_FORMATS:
+        raise ValueError(f"{target}: the dtype {dtype} needs one of the formats {' and '.join(NARROW_FORMATS)}, found "
+                         f"the format {form}; expected the name of a folder, or a name that ends with .h5")
 
 
 def check_place(target, form):
@@ -94,15 +96,19 @@ def convert(model, target, to=None, lossy=False, source=None, dtype=None) -> tup
     of the model's golden logits. The change is 0.0 if nothing is lost and no weight is rounded.
 
     `to` is one of FORMATS. If `to` is None, the name of the target decides the format. `dtype` is as in `Model.save`.
-    `source` is a dict that an `.h5` file stores in its manifest. If a property would be lost and `lossy` is False,
-    raises ValueError with a list of the losses. Raises FileExistsError for a folder that is not empty. If an error is
-    raised, nothing is written, unless it is a MemoryError of the change by rounding: this change is computed after the
-    file was written, and then the file is complete.
+    `source` is a dict that the manifest of the target stores, if the target has one. If a property would be lost and
+    `lossy` is False, raises ValueError with a list of the losses. Raises FileExistsError for a folder that is not
+    empty. If an error is raised, nothing is written, unless it is a MemoryError of the change by rounding: this change
+    is computed after the target was written, and then the target is complete.
     """
     form = target_format(target, to)
     check_dtype(target, form, dtype)
-    if form == "h5":
-        model.save(target, source=source, dtype=dtype)
+    if form == "h5" or dtype is not None:
+        if form == "h5":
+            model.save(target, source=source, dtype=dtype)
+        else:
+            with tensorfile.write_folder_atomically(target) as folder:
+                model.save_pretrained(folder, source=source, dtype=dtype)
         rounded = dtype is not None and model.stored_dtype is None
         return [], _change_by_rounding(model, target) if rounded else 0.0
     tree = _learned_arrays(model)

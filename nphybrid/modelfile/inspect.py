@@ -27,11 +27,11 @@ def inspect_file(path) -> dict:
     `files` is a list of {"path", "kind", "bytes", "sha256"}. `model` holds the keys of the configuration that name the
     network. `dialect` states the dialect of the tensor names. `anchor` is the name by which the dialect was recognized.
     `numbering` states how a JAX file numbers the layers of a block. `metadata` is from the header or the index of
-    safetensors files. `manifest` is from an `.h5` file. In `manifest`, the number of golden values replaces the list of
-    golden values. In a file of features, `manifest` also has the number of errors. `totals` counts tensors, parameters
-    and bytes. `tensors` is a list of {"name", "dtype", "shape", "bytes"}; the dtype is the dtype in the file, and
-    bfloat16 for a kernel that a file stores as the bits of bfloat16. A tensor from an `.h5` file also has the key
-    "sha256". A tensor from an `.npz` file also has the key "crc32".
+    safetensors files. `manifest` is from an `.h5` file, or from a safetensors file with narrow weights. In `manifest`,
+    the number of golden values replaces the list of golden values. In a file of features, `manifest` also has the
+    number of errors. `totals` counts tensors, parameters and bytes. `tensors` is a list of {"name", "dtype", "shape",
+    "bytes"}; the dtype is the dtype in the file, and bfloat16 for a kernel that a file stores as the bits of bfloat16.
+    A tensor from an `.h5` file also has the key "sha256". A tensor from an `.npz` file also has the key "crc32".
 
     Raises FormatError for a file that breaks a rule of its format, or that has no known format. Raises OSError if a
     file cannot be opened.
@@ -78,7 +78,13 @@ def _read_file(path):
     if kind == "json":
         return _read_json(path)
     stored = tensorfile.stored(path)
-    return [path], stored, {"metadata": tensorfile.safetensors_header(path)[1]} if kind == "safetensors" else {}
+    if kind != "safetensors":
+        return [path], stored, {}
+    metadata = tensorfile.safetensors_header(path)[1]
+    manifest = checkpoint.manifest_of(metadata, path)
+    if manifest:                          # which the report has in a readable form
+        metadata = {key: text for key, text in metadata.items() if key not in ("format", "manifest")}
+    return [path], stored, {"metadata": metadata, "manifest": _count_golden(manifest, path)}
 
 
 def _read_h5(path):
@@ -131,14 +137,16 @@ def _read_header(path, stored):
     """Returns the facts in a file's header that its Stored arrays do not hold: {name of the array: dict}.
 
     For a bfloat16 array the dict holds the type and the number of bytes, because Stored holds float32, the type after
-    reading. In an `.h5` file, Stored holds uint16, the type of the bits. For an `.npz` file the dict holds the CRC-32.
+    reading. In a file with a manifest, Stored holds uint16, the type of the bits. For an `.npz` file the dict holds the
+    CRC-32.
     """
     kind = tensorfile.sniff(path)
-    if kind == "hdf5":
+    entries, metadata = tensorfile.safetensors_header(path) if kind == "safetensors" else ({}, {})
+    if kind == "hdf5" or checkpoint.manifest_of(metadata, path):
         return {name: {"dtype": "bfloat16"} for name, array in stored.items() if array.dtype == np.uint16}
     if kind == "safetensors":
         return {name: {"dtype": "bfloat16", "bytes": entry.end - entry.begin}
-                for name, entry in tensorfile.safetensors_header(path)[0].items() if entry.dtype == "BF16"}
+                for name, entry in entries.items() if entry.dtype == "BF16"}
     rows = {}
     if kind == "npz":
         for name, member in tensorfile.npz_header(path).items():

@@ -1,4 +1,4 @@
-"""Files with narrow weights: the numbers of the dtype come back, and everything else is refused by name."""
+"""Files and folders with narrow weights: the numbers of the dtype come back, and all else is refused by name."""
 import copy
 import json
 import os
@@ -10,7 +10,7 @@ import pytest
 
 from nphybrid import (FormatError, ViTConfig, ViTHybridForImageClassification, ViTHybridModel, ViTModel, default_model)
 from nphybrid.__main__ import main
-from nphybrid.checkpoint import Head, Narrow, sha256
+from nphybrid.checkpoint import Head, Narrow, read, sha256
 from nphybrid.explain.figures import MissingPartError, every_figure
 from nphybrid.explain.page import page
 from nphybrid.machine.bench import combinations
@@ -22,10 +22,13 @@ from nphybrid.modelfile.inspect import inspect_file
 from nphybrid.ops.reference_narrow import LONGEST, Kernel, factors_of
 from nphybrid.params import named_leaves
 from nphybrid.pictures.decode import open_picture
-from nphybrid.tensorfile import read_h5, write_h5
+from nphybrid.tensorfile import read_h5, read_safetensors, write_h5, write_safetensors
 from nphybrid.training.finetune import finetune
 
 from checkpoint.test_checkpoint import CONFIG, logits
+from tools.on_demand import on_demand
+
+transformers = on_demand("transformers")
 
 DTYPES = ["bfloat16", "int8"]
 CONV = "vit.embeddings.patch_embeddings.backbone.bit.encoder.stages.1.layers.1.conv2.weight"
@@ -37,12 +40,24 @@ def model():
     return ViTHybridForImageClassification(CONFIG, engine="reference", seed=1)
 
 
-@pytest.fixture(params=DTYPES)
+@pytest.fixture(params=[(form, dtype) for form in ("h5", "folder") for dtype in DTYPES], ids="-".join)
 def narrow(request, model, tmp_path):
-    """A file with narrow weights, and its dtype."""
-    path = tmp_path / f"{request.param}.h5"
-    model.save(path, dtype=request.param)
-    return path, request.param
+    """An .h5 file or a folder with narrow weights, and its dtype."""
+    form, dtype = request.param
+    path = tmp_path / (f"{dtype}.h5" if form == "h5" else dtype)
+    save(model, path, dtype=dtype)
+    return path, dtype
+
+
+def save(model, path, **options):
+    """Write an .h5 file, or a folder if the path has another suffix."""
+    (model.save if path.suffix == ".h5" else model.save_pretrained)(path, **options)
+
+
+def contents(path):
+    """The arrays and the manifest of a file or a folder."""
+    source = read(path)
+    return {name: np.asarray(array) for name, array in source.arrays.items()}, source.manifest
 
 
 @pytest.mark.parametrize("engine", ["reference", "numba"])
@@ -58,8 +73,8 @@ def test_the_logits_are_those_of_the_dtype(model, narrow, engine):
 def test_the_bytes(narrow):
     """A narrow kernel has a half or a quarter of the bytes, in Hugging Face's layout."""
     path, dtype = narrow
-    arrays, documents = read_h5(path)
-    assert documents["manifest"]["dtype"] == dtype
+    arrays, manifest = contents(path)
+    assert manifest["dtype"] == dtype
     loaded = named_leaves(ViTHybridForImageClassification.from_pretrained(path, engine="reference").params)
     kernel = loaded["blocks.0.query.kernel"]
     assert isinstance(kernel, Kernel) and arrays[QUERY].shape == kernel.shape[::-1]
@@ -108,6 +123,7 @@ def test_the_file_is_verified_by_golden_logits_of_its_own(narrow):
     path, dtype = narrow
     checks = verify_model(path)
     assert [check.ok for check in checks] == [True] * 3
+    assert checks[0].what.startswith("bytes of" if path.is_dir() else "SHA-256 of")
     assert f"reference {dtype}" in checks[1].what and f"numba {dtype}" in checks[2].what
     assert checks[1].found <= 1e-5        # the same operations in float32
 
@@ -130,26 +146,27 @@ def test_the_original_weights_are_not_invented(narrow, tmp_path):
     assert not target.exists() and not (tmp_path / "folder").exists()
 
 
+@pytest.mark.parametrize("form", ["h5", "folder"])
 @pytest.mark.parametrize("engine", ["reference", "numba"])
-def test_the_same_weights_are_saved_again(narrow, tmp_path, engine):
+def test_the_same_weights_are_saved_again(narrow, tmp_path, engine, form):
     """Nothing is rounded again, and names of classes can be changed."""
     path, dtype = narrow
     model = ViTHybridForImageClassification.from_pretrained(path, engine=engine)
-    again = tmp_path / "again.h5"
+    again = tmp_path / ("again.h5" if form == "h5" else "again")
     model.config.id2label = {0: "one", 1: "two", 2: "three"}
-    model.save(again, source={"name": "first"}, dtype=dtype)
-    (arrays, documents), (expected, first) = read_h5(again), read_h5(path)
+    save(model, again, source={"name": "first"}, dtype=dtype)
+    (arrays, manifest), (expected, first) = contents(again), contents(path)
     assert arrays.keys() == expected.keys() and all(arrays[name].tobytes() == expected[name].tobytes()
                                                     for name in arrays)
-    assert documents["manifest"]["source"] == {"name": "first"}
-    golden, other = (np.array(found["manifest"]["golden"]["values"]) for found in (documents, first))
+    assert manifest["source"] == {"name": "first"}
+    golden, other = (np.array(found["golden"]["values"]) for found in (manifest, first))
     assert np.abs(golden - other).max() <= 1e-6           # observed 0 (reference) and 0 (numba)
     loaded = ViTHybridForImageClassification.from_pretrained(again, engine=engine)
     assert loaded.config.id2label == model.config.id2label and logits(loaded) == logits(model)
-    model.save(path, dtype=dtype)         # over its own file, which holds the same weights
+    save(model, path, dtype=dtype)        # over its own file, which holds the same weights
     assert logits(ViTHybridForImageClassification.from_pretrained(path, engine=engine)) == logits(model)
     with pytest.raises(ValueError, match="rounded twice"):
-        model.save(again, dtype=DTYPES[1 - DTYPES.index(dtype)])
+        save(model, again, dtype=DTYPES[1 - DTYPES.index(dtype)])
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "folder"])
@@ -171,7 +188,7 @@ def test_the_original_weights_are_not_overwritten(model, tmp_path, kind):
     actions = [lambda: loaded.save(target, dtype="int8"), lambda: copy.copy(loaded).save(target, dtype="int8"),
                lambda: pickle.loads(pickle.dumps(loaded)).save(target, dtype="int8"), lambda: rounded.save(target)]
     if kind == "folder":
-        actions.append(lambda: rounded.save_pretrained(tmp_path))
+        actions += [lambda: rounded.save_pretrained(tmp_path), lambda: loaded.save_pretrained(tmp_path, dtype="int8")]
     for action in actions:
         with pytest.raises(ValueError, match=refused):
             action()
@@ -203,7 +220,7 @@ def test_a_float64_model_is_saved_in_float32(model, tmp_path):
 
 def test_the_learned_arrays_are_what_the_weights_stand_for(narrow):
     path, dtype = narrow
-    arrays, _ = read_h5(path)
+    arrays, _ = contents(path)
     model = ViTHybridForImageClassification.from_pretrained(path)
     learned = model.learned()
     query, conv = arrays[QUERY], arrays[CONV]
@@ -353,10 +370,81 @@ def test_rounded_weights_are_saved_with_a_warning(model, tmp_path, dtype, engine
         ViTHybridForImageClassification.from_pretrained(tmp_path, engine=engine).save(tmp_path / "exact.h5")
 
 
-def test_only_an_h5_file_can_hold_narrow_weights(model, tmp_path):
-    with pytest.raises(ValueError, match="int8 needs the format h5, .* expected a target whose name ends with .h5"):
-        convert(model, tmp_path / "folder", dtype="int8")
-    assert not (tmp_path / "folder").exists()
+@pytest.mark.parametrize("target, to", [("folder", "timm"), ("file.npz", None)])
+def test_other_formats_cannot_hold_narrow_weights(model, tmp_path, target, to):
+    with pytest.raises(ValueError, match="int8 needs one of the formats h5 and huggingface, found .*; expected the "
+                                         "name of a folder, or a name that ends with .h5"):
+        convert(model, tmp_path / target, to, dtype="int8")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_source_needs_a_place(model, tmp_path):
+    with pytest.raises(ValueError, match="source: only a folder with narrow weights can hold it"):
+        model.save_pretrained(tmp_path / "folder", source={"name": "first"})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_command_line_writes_a_folder(tmp_path, dtype, capsys):
+    """It holds the same arrays, manifest, configuration and image processor as an .h5 file."""
+    file, folder = tmp_path / "model.h5", tmp_path / "folder"
+    for target in file, folder:
+        assert main(["convert", str(default_model()), str(target), "--dtype", dtype]) == 0
+    assert len(set(capsys.readouterr().err.splitlines())) == 1          # the same change of the logits
+    a, b = read(file), read(folder)
+    assert (a.config, a.processor, a.manifest) == (b.config, b.processor, b.manifest)
+    (arrays, _), (others, _) = contents(file), contents(folder)
+    assert arrays.keys() == others.keys() and all(arrays[name].tobytes() == others[name].tobytes() for name in arrays)
+    assert main(["convert", str(default_model()), str(folder), "--dtype", dtype]) == 3         # it is not empty
+    assert main(["verify", str(folder)]) == 0
+    assert "bytes of" in capsys.readouterr().out          # and not SHA-256, which safetensors does not have
+
+
+def test_a_part_of_a_folder_is_refused(model, tmp_path):
+    model.save_pretrained(tmp_path, dtype="int8")
+    with pytest.raises(FormatError, match="model.safetensors is only a part of a model; expected the folder"):
+        ViTHybridForImageClassification.from_pretrained(tmp_path / "model.safetensors")
+    assert inspect_file(tmp_path / "model.safetensors")["manifest"]["dtype"] == "int8"
+
+
+def test_transformers_refuses_the_folder(model, tmp_path):
+    """Otherwise it would read the integers as weights."""
+    model.save_pretrained(tmp_path / "float32")
+    transformers.ViTHybridForImageClassification.from_pretrained(tmp_path / "float32")
+    for dtype in DTYPES:
+        model.save_pretrained(tmp_path / dtype, dtype=dtype)
+        with pytest.raises(ValueError, match="File metadata is not .* but nphybrid"):
+            transformers.ViTHybridForImageClassification.from_pretrained(tmp_path / dtype)
+
+
+METADATA = {
+    "no manifest": ({}, "the manifest in the metadata is None; expected a JSON object"),
+    "no JSON": ({"manifest": "{"}, "the manifest"),
+    "a list": ({"manifest": "[1]"}, r"the manifest in the metadata is \[1\]; expected a JSON object"),
+    "another version": ({"manifest": '{"format": "nphybrid", "version": 2, "dtype": "int8"}'},
+                        r"format and version are \('nphybrid', 2\), expected \('nphybrid', 1\)"),
+    "another dtype": ({"manifest": '{"format": "nphybrid", "version": 1, "dtype": "int4"}'},
+                      "the manifest has the dtype 'int4'"),
+}
+
+
+@pytest.mark.parametrize("name", METADATA)
+def test_damaged_metadata(model, tmp_path, name):
+    changed, message = METADATA[name]
+    model.save_pretrained(tmp_path, dtype="int8")
+    file = tmp_path / "model.safetensors"
+    write_safetensors(file, read_safetensors(file), {"format": "nphybrid"} | changed)
+    with pytest.raises(FormatError, match=f"model.safetensors: .*{message}|{tmp_path}: {message}"):
+        ViTHybridForImageClassification.from_pretrained(tmp_path)
+
+
+def test_metadata_of_another_program(model, tmp_path):
+    """Without the manifest, integers are refused, because nothing says what they stand for."""
+    model.save_pretrained(tmp_path, dtype="int8")
+    file = tmp_path / "model.safetensors"
+    write_safetensors(file, read_safetensors(file), {"format": "pt"})
+    with pytest.raises(FormatError, match="expected a float type"):
+        ViTHybridForImageClassification.from_pretrained(tmp_path, engine="reference")
 
 
 def damaged(path, change):
