@@ -9,7 +9,7 @@ recorded as a `Plan` (recorder.py), and later passes of the same shape run the p
        1    _multiply_into   its arguments                            4
        2    sum_chunk_into   its arguments                            4
      ...
-      63    0                                                         1           a function that Python calls
+      63    0                                                         1           functions that Python calls
 
 Each thread of a plan goes through all steps. The tasks of a step are divided into one share for each thread. A thread
 takes the tasks of its share, then the tasks that are left in other shares, and then waits until all tasks of the step
@@ -76,7 +76,7 @@ def _look(typing, counters, at):
 
 class Steps(NamedTuple):
     """The steps of a plan, as the kernel reads them.  Each array has a number for each step."""
-    entries: np.ndarray                   # the address of a function, or 0 if Python calls the step's function
+    entries: np.ndarray                   # the address of a function, or 0 if Python calls the step's functions
     frames: np.ndarray                    # the address of the fields of a kernel's arguments (recorder.py)
     counts: np.ndarray                    # number of tasks
     returns: np.ndarray                   # not 0 if the kernel returns to Python after the step
@@ -86,7 +86,7 @@ class Steps(NamedTuple):
 def _take_tasks(steps, counters, first, thread, n):
     """Take tasks from step `first` on, as one of n threads.  -> the step to go on with, and GO_ON, CALL or WAIT
 
-    CALL: Python calls the function of the step, and then `_end_task`. WAIT: other threads compute the last tasks of
+    CALL: Python calls the functions of the step, and then `_end_task`. WAIT: other threads compute the last tasks of
     the step, which takes long.
 
     Each step has n counters of the tasks that were taken from each share, and a counter of the tasks that have ended.
@@ -143,7 +143,7 @@ class Plan:
         self.x = x.copy()
         self.n = n                        # number of threads
         self.steps = []                   # (entry, frame as an array or None, count, work)
-        self.functions = {}               # {step: a function that Python calls}
+        self.functions = {}               # {step: the functions that Python calls}
         self.states = {}                  # {name: array}
         self.result = None
         # The system provides a page of this memory when the recording first uses it.
@@ -190,7 +190,8 @@ class Plan:
                 step, why = _take_tasks(self.arrays, self.counters, step, thread, self.n)
                 sleeps = sleeps + 1 if why == WAIT else 0
                 if why == CALL:
-                    self.functions[step]()
+                    for function in self.functions[step]:
+                        function()
                     _end_task(self.counters, step, self.n)
                 elif why == WAIT:
                     if sleeps == PATIENCE:

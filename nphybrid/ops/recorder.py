@@ -5,8 +5,9 @@ is (record.py), and the states of the network are `Variable`s. `threads.run` tel
 `memory.empty` gets the memory of new arrays from it.
 
 An operation becomes the steps of its jobs if these jobs alone compute the result from the arguments. Everything else
-becomes one step that Python calls: a function of NumPy, such as np.concatenate, and an operation with a closure or with
-an array that the recorder does not know. A view of a known array is no step.
+becomes a function that Python calls: a function of NumPy, such as np.concatenate, and an operation with a closure or
+with an array that the recorder does not know. Functions that follow each other are one step, because the other threads
+sleep if Python takes long. A view of a known array is no step.
 
 So an operation must not write into the result of `memory.empty` with NumPy: only kernels may do this.
 
@@ -118,8 +119,10 @@ class Recorder:
         if not (self.complete and self._knows(result)):
             del self.plan.steps[before:]
             self.last = NO_WORDS          # its steps may be among those that were deleted
-            self.plan.functions[before] = lambda: np.copyto(result, operation(*inputs))
-            self.plan.steps.append((0, None, 1, 0))
+            if before - 1 not in self.plan.functions:
+                self.plan.functions[before] = []
+                self.plan.steps.append((0, None, 1, 0))
+            self.plan.functions[len(self.plan.steps) - 1].append(lambda: np.copyto(result, operation(*inputs)))
         return Variable(result, self)
 
     def job(self, count, task, work, arguments):

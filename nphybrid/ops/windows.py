@@ -20,6 +20,8 @@ from typing import NamedTuple
 import numpy as np
 
 from . import threads
+from .chunks import rows_per_task
+from .integers import ceil_div
 from .jit import jit
 from .memory import empty
 
@@ -96,15 +98,17 @@ def padded(x, padding):
     B, H, W, C = x.shape
     (top, bottom), (left, right) = padding
     y = empty(B, top + H + bottom, left + W + right, C)
-    threads.run(B, _pad_into, threads.COPY * y.size, (y, x, top, left))
+    together = rows_per_task(B * y.shape[1], y.shape[2] * C)
+    threads.run(ceil_div(B * y.shape[1], together), _pad_into, threads.COPY * y.size, (y, x, top, left, together))
     return y
 
 
 @jit
-def _pad_into(y, x, top, left, b):
-    """y[b] = x[b] with zeros around it."""
-    _, H, W, _ = x.shape
-    for i in range(y.shape[1]):
+def _pad_into(y, x, top, left, together, task):
+    """Write some rows of the padded maps.  The rows of all maps are numbered in one sequence."""
+    B, H, W, _ = x.shape
+    for line in range(task * together, min((task + 1) * together, B * y.shape[1])):
+        b, i = divmod(line, y.shape[1])
         row = y[b, i].reshape(y[b, i].size)
         row[:] = np.float32(0)
         if top <= i < top + H:
