@@ -18,7 +18,7 @@ from ..dialects.preprocessing import for_channels
 from ..dialects.processors import with_class
 from ..ops import threads
 from ..params import Params, named_leaves
-from ..tensorfile import FormatError, Stored, write_json, write_safetensors
+from ..tensorfile import FormatError, Stored, write_json
 from ..trace import Discard, FirstNonFinite, Trace, median_times
 from . import checks
 from .arguments import own_options, path_argument, refuse_arguments
@@ -348,23 +348,22 @@ class Model:
         A bfloat16 or int8 model writes the float32 arrays of `state_dict`, and gives a warning if kernels of linear
         layers are rounded. `arguments`: arguments of transformers that change no result (arguments.py).
 
-        `dtype`: None, or "bfloat16" or "int8" for narrow weights, as in `save`. Then the metadata of
-        `model.safetensors` hold the golden logits and `source`, and transformers refuses the file. Without a `dtype`,
-        raises ValueError for a `source`.
+        `dtype`: None, or "bfloat16" or "int8" for narrow weights, as in `save`. Then `model.safetensors` also holds
+        checksums, golden logits and `source`, and transformers refuses the file. Without a `dtype`, raises ValueError
+        for a `source`.
         """
         refuse_arguments("save_pretrained", arguments)
         if dtype is None and source is not None:
             raise ValueError("source: only a folder with narrow weights can hold it; expected None, or also a dtype")
         weights = Path(folder) / "model.safetensors"
         if dtype is None:
-            state, metadata = self._state_to_save(weights), {"format": "pt"}
+            state, manifest = self._state_to_save(weights), None
         else:
-            state, manifest = self._narrow_contents(weights, dtype)
-            metadata = checkpoint.metadata_of(manifest if source is None else {"source": source, **manifest})
+            state, manifest = self._narrow_contents(weights, dtype, source)
         config = self.config_document()
         Path(folder).mkdir(parents=True, exist_ok=True)
         write_json(Path(folder) / "config.json", config)
-        write_safetensors(weights, state, metadata)
+        checkpoint.write_safetensors(weights, state, manifest)
         if self.processor is not None:
             checkpoint.write_processor(folder, with_class(self.processor, self.config.model_type))
 
@@ -390,11 +389,9 @@ class Model:
         if dtype is None:
             state = self._state_to_save(path)
             tree, _ = self._fill(state, "reference", "float64")
-            manifest = {"golden": self._golden(tree, "float64")}
+            manifest = _manifest(source, golden=self._golden(tree, "float64"))
         else:
-            state, manifest = self._narrow_contents(path, dtype)
-        if source is not None:
-            manifest = {"source": source, **manifest}
+            state, manifest = self._narrow_contents(path, dtype, source)
         checkpoint.write_h5(path, state, self.config_document(), self.processor, manifest)
 
     def _state_to_save(self, path):
@@ -412,7 +409,7 @@ class Model:
                           'load the model with dtype="float32"', stacklevel=3)
         return state
 
-    def _narrow_contents(self, path, dtype):
+    def _narrow_contents(self, path, dtype, source):
         """Returns the arrays and the manifest of a file with narrow weights at `path`."""
         dtype = checks.narrow_dtype(dtype, self.dtype, self.stored_dtype)
         if self.stored_dtype is None:
@@ -423,12 +420,16 @@ class Model:
             tree = params.tree_map(lambda name, leaf: leaf.unpacked() if hasattr(leaf, "unpacked") else leaf,
                                    self.params)
             state = checkpoint.to_state_dict(tree, self.table, self.network_config, checkpoint.reread(self.originals))
-        manifest = {"dtype": dtype, "golden": self._golden(tree, dtype)}
+        manifest = _manifest(source, dtype=dtype, golden=self._golden(tree, dtype))
         return checkpoint.narrow_state(tree, self.table, self.network_config, state), manifest
 
     def _refuse_own_file(self, path, dtype):
-        """Raises ValueError if a file at `path` would replace the original weights of the model."""
-        if os.path.exists(path) and any(os.path.exists(file) and os.path.samefile(path, file) for file in self.files):
+        """Raises ValueError if a file at `path` would replace the original weights of the model, or hide its shards."""
+        path, files = Path(path), [Path(file) for file in self.files]
+        if path.name == "model.safetensors" and path.with_name("model.safetensors.index.json").exists():
+            # A folder with both is read from model.safetensors.
+            path, files = path.parent, [file.parent for file in files]
+        if any(path.exists() and file.exists() and path.samefile(file) for file in files):
             raise ValueError(f"{path} holds the original weights of this model, which cannot be restored from weights "
                              f"that are rounded for the dtype {dtype}; expected the name of another file")
 
@@ -609,6 +610,11 @@ def record_trace(model: Model, pixel_values: Any, runs: int, **inputs: Any) -> T
     if runs:
         out.seconds = median_times(lambda stopwatch: model.run_into(stopwatch, pixel_values, **inputs), runs)
     return out
+
+
+def _manifest(source, **others):
+    """The manifest of a file, with the origin of its weights if it is known."""
+    return others if source is None else {"source": source, **others}
 
 
 def loss_of(model: Model, logits: np.ndarray, labels: Any) -> np.floating | None:

@@ -26,7 +26,7 @@ from ..dialects.guess import dialect_of, guess
 from ..dialects.processors import CLASS_KEYS, OPTIONS, spelled_out
 from ..dialects.translate import processor_of, refuse_several_networks, without_wrappers
 from ..tensorfile import FilePath, FormatError, SharedFile, Stored
-from ..tensorfile.documents import LONGEST_JSON, json_bytes, parse_json
+from ..tensorfile.documents import LONGEST_JSON, document_bytes, parse_json
 from ..text import name_list, shortened
 from . import hub
 
@@ -243,12 +243,16 @@ def write_h5(path: FilePath, state: Mapping[str, Any], config: Mapping[str, Any]
     tensorfile.write_h5(path, state, documents)
 
 
-def metadata_of(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the metadata of a safetensors file with narrow weights.  `manifest_of` reads them.
+def write_safetensors(path: FilePath, state: Mapping[str, Any], manifest: Mapping[str, Any] | None) -> None:
+    """Writes the arrays of a model folder.  With a manifest, the arrays are narrow; `manifest_of` reads the manifest.
 
-    transformers refuses a safetensors file whose metadata have the key "format" with this value.
+    transformers refuses a file whose metadata state another format than "pt".
     """
-    return {"format": FORMAT, "manifest": json_bytes(_labelled(manifest)).decode()}
+    if manifest is None:
+        tensorfile.write_safetensors(path, state, {"format": "pt"})
+        return
+    text = document_bytes(_labelled(manifest), path, "manifest").decode()
+    tensorfile.write_safetensors(path, state, {"format": FORMAT, "manifest": text}, checksums=True)
 
 
 def _labelled(manifest):

@@ -12,9 +12,9 @@ with packed weights (Zen 3, 2 threads, medians of 9 processes):
     int8             1.29     0.17              1.08     0.06
 
 KEY is the SHA-256 of everything on which the packed weights depend: the configuration, the dtype, the precision, each
-array in the file of the model, and the sources that read the file. To compute KEY, no array is read. An `.h5` file
-states the SHA-256 of each array. Any other file is identified by its place on the disk, its size, and the times of its
-last changes. ISA-HASH depends on the version, and on the sources that pack the weights.
+array in the file of the model, and the sources that read the file. To compute KEY, no array is read. An `.h5` file, and
+a folder with narrow weights, state the SHA-256 of each array. Any other file is identified by its place on the disk,
+its size, and the times of its last changes. ISA-HASH depends on the version, and on the sources that pack the weights.
 
 The modules `cache` and `mapped` import Numba, so they are imported where they are used.
 """

@@ -37,7 +37,7 @@ VERBS = {
     "models": "list published models, their sizes, and the command that loads each model",
     "summary": "print the shapes, parameters and multiply-adds of a model",
     "inspect": "print the tensors, the naming scheme and the checksum of a model file",
-    "verify": "check the checksums and the logits that an .h5 file stores",
+    "verify": "check the checksums and the logits that a model file stores",
     "compare": "print which states differ between two models or two traces",
     "bench": "measure the speed and the memory of a model",
     "doctor": "print the installed packages, the chosen settings and every problem on this computer",

@@ -29,7 +29,8 @@ def add(verb):
                       help="a file, a folder, or owner/name or owner/name@revision on the Hugging Face hub")
     verb.add_argument("target", metavar="TARGET",
                       help="the path to write: an .h5 file, an .npz file with Google's parameter names, or a new "
-                           "folder. Other suffixes are refused. Only an .h5 file can store every property of a model. "
+                           "folder. Other suffixes are refused. Without --dtype, only an .h5 file can store every "
+                           "property of a model. "
                            "The folder of a file must exist. Missing parents of a new folder are created. If "
                            "an array of SOURCE is float64, all arrays of TARGET are float64.")
     verb.add_argument("--to", choices=("h5", "huggingface", "timm", "google"),

@@ -1,15 +1,14 @@
-"""The verb `verify` checks the checksums and the logits that an .h5 file stores."""
+"""The verb `verify` checks the checksums and the logits that a model file stores."""
 from .loading import announce_compilation
 from .options import BUNDLED, DTYPES, ENGINES, PRECISIONS, add_format, show
 
 DESCRIPTION = """\
-Check that an .h5 file is unchanged since its conversion, and that this computer computes the right logits. The file
-stores a checksum for each array, and the logits of the golden input. The golden input is a built-in picture, whose
-value in row i, column j and channel c of pixel_values is ((7 i + 13 j + 29 c + i j) mod 256) / 127.5 - 1. In Python,
-nphybrid.checkpoint.read(path).manifest["golden"] has the stored logits. All checksums are recomputed. The logits are
-recomputed twice: by the reference engine in float64, and by the engine that --engine names. For a file with rounded
-weights, the reference engine computes in the dtype of the file instead of float64. A folder with rounded weights also
-stores the logits, but no checksums.
+Check that an .h5 file, or a folder with rounded weights, is unchanged since its conversion, and that this computer
+computes the right logits. The file stores a checksum for each array, and the logits of the golden input. The golden
+input is a built-in picture, whose value in row i, column j and channel c of pixel_values is
+((7 i + 13 j + 29 c + i j) mod 256) / 127.5 - 1. In Python, nphybrid.checkpoint.read(path).manifest["golden"] has the
+stored logits. All checksums are recomputed. The logits are recomputed twice: by the reference engine in float64, and by
+the engine that --engine names. For rounded weights, the reference engine computes in their dtype instead of float64.
 """
 
 EXAMPLES = """\

@@ -104,11 +104,7 @@ def convert(model, target, to=None, lossy=False, source=None, dtype=None) -> tup
     form = target_format(target, to)
     check_dtype(target, form, dtype)
     if form == "h5" or dtype is not None:
-        if form == "h5":
-            model.save(target, source=source, dtype=dtype)
-        else:
-            with tensorfile.write_folder_atomically(target) as folder:
-                model.save_pretrained(folder, source=source, dtype=dtype)
+        _save(model, target, form, source, dtype)
         rounded = dtype is not None and model.stored_dtype is None
         return [], _change_by_rounding(model, target) if rounded else 0.0
     tree = _learned_arrays(model)
@@ -134,6 +130,15 @@ def convert(model, target, to=None, lossy=False, source=None, dtype=None) -> tup
             tensorfile.write_json(folder / name, document)
         tensorfile.write_safetensors(folder / "model.safetensors", written.arrays, {"format": "pt"})
     return losses, change
+
+
+def _save(model, target, form, source, dtype):
+    """Writes the complete model: an `.h5` file, or a folder with narrow weights."""
+    if form == "h5":
+        model.save(target, source=source, dtype=dtype)
+    else:
+        with tensorfile.write_folder_atomically(target) as folder:
+            model.save_pretrained(folder, source=source, dtype=dtype)
 
 
 def format_losses(losses: list[Loss]) -> str:

@@ -31,7 +31,7 @@ def inspect_file(path) -> dict:
     the number of golden values replaces the list of golden values. In a file of features, `manifest` also has the
     number of errors. `totals` counts tensors, parameters and bytes. `tensors` is a list of {"name", "dtype", "shape",
     "bytes"}; the dtype is the dtype in the file, and bfloat16 for a kernel that a file stores as the bits of bfloat16.
-    A tensor from an `.h5` file also has the key "sha256". A tensor from an `.npz` file also has the key "crc32".
+    A tensor from a file that states its checksum also has the key "sha256", or "crc32" in an `.npz` file.
 
     Raises FormatError for a file that breaks a rule of its format, or that has no known format. Raises OSError if a
     file cannot be opened.
@@ -82,8 +82,9 @@ def _read_file(path):
         return [path], stored, {}
     metadata = tensorfile.safetensors_header(path)[1]
     manifest = checkpoint.manifest_of(metadata, path)
-    if manifest:                          # which the report has in a readable form
-        metadata = {key: text for key, text in metadata.items() if key not in ("format", "manifest")}
+    if manifest:                          # what the report has in a readable form
+        own = "format", "manifest", tensorfile.CHECKSUMS
+        metadata = {key: text for key, text in metadata.items() if key not in own}
     return [path], stored, {"metadata": metadata, "manifest": _count_golden(manifest, path)}
 
 
@@ -141,12 +142,13 @@ def _read_header(path, stored):
     CRC-32.
     """
     kind = tensorfile.sniff(path)
-    entries, metadata = tensorfile.safetensors_header(path) if kind == "safetensors" else ({}, {})
-    if kind == "hdf5" or checkpoint.manifest_of(metadata, path):
+    if kind == "hdf5":
         return {name: {"dtype": "bfloat16"} for name, array in stored.items() if array.dtype == np.uint16}
     if kind == "safetensors":
+        entries, metadata = tensorfile.safetensors_header(path)
+        bfloat16 = ("BF16", "U16") if checkpoint.manifest_of(metadata, path) else ("BF16",)
         return {name: {"dtype": "bfloat16", "bytes": entry.end - entry.begin}
-                for name, entry in entries.items() if entry.dtype == "BF16"}
+                for name, entry in entries.items() if entry.dtype in bfloat16}
     rows = {}
     if kind == "npz":
         for name, member in tensorfile.npz_header(path).items():

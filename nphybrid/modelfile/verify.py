@@ -4,7 +4,7 @@ When a model is converted to an `.h5` file, the file stores a checksum of each a
 logits of a built-in picture.  This module computes the checksums and the logits a second time, and compares them with
 the file.  First the reference engine computes the logits in float64, and almost no error is allowed.  Then the engine
 that the user chose computes the logits, and a larger error is allowed.  The logits in a file with narrow weights are
-those of the reference engine in the dtype of the file.  A folder with narrow weights stores logits, but no checksums.
+those of the reference engine in the dtype of the file.  A folder with narrow weights stores the same as an `.h5` file.
 """
 from dataclasses import replace
 from typing import NamedTuple
@@ -92,7 +92,8 @@ def verify_model(path, engine="numba", dtype=None, precision="highest", image=No
     golden = checkpoint.golden_state(source.manifest, path)
     if golden is None:
         raise FormatError(f"{path} stores no golden logits to compare with; expected an .h5 file that "
-                          "`nphybrid convert SOURCE TARGET.h5` wrote, or a folder with rounded weights")
+                          "`nphybrid convert SOURCE TARGET.h5` wrote, or a folder that `nphybrid convert SOURCE FOLDER "
+                          "--dtype …` wrote")
     checks = [_check_checksums(source.arrays)]
     if not checks[0].ok:
         return checks
@@ -108,19 +109,14 @@ def verify_model(path, engine="numba", dtype=None, precision="highest", image=No
 
 
 def _check_checksums(arrays):
-    """Reads every array, and returns one Check of all checksums.  The method `Stored.read` compares the checksum.
-
-    A safetensors file has no checksums.
-    """
+    """Reads every array, and returns one Check of all checksums.  The method `Stored.read` compares the checksum."""
     damaged = []
     for name, array in arrays.items():
         try:
             array.read()
         except FormatError:
             damaged.append(name)
-    expected = "as stored" if all(array.sha256 for array in arrays.values()) else "readable"
-    what = f"{'SHA-256' if expected == 'as stored' else 'bytes'} of {len(arrays)} arrays"
-    return Check(what, expected, name_list(damaged) or expected, not damaged)
+    return Check(f"SHA-256 of {len(arrays)} arrays", "as stored", name_list(damaged) or "as stored", not damaged)
 
 
 def _check_golden(model, state, golden, path, bounds):

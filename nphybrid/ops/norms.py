@@ -43,6 +43,8 @@ def _group_norm(x, norm, groups, eps, shortcut, activation):
     added = np.zeros((0, 0), np.float32)
     if shortcut is not None:
         added = floats(shortcut, "shortcut", (B, H, W, C)).reshape(x.shape)
+    if not x.size:
+        return empty(B, H, W, C)
     width, chunk = lines_and_chunks(size, C)
     chunks = ceil_div(size, chunk)
     sums = empty(B, chunks, 2, width, dtype=np.float64)
@@ -116,7 +118,8 @@ def sum_chunk_into(sums, x, chunk, task):
 def lines_into(lines, sums, scale, bias, groups, n, eps, b):
     """lines[b] = centre, slope and offset of y = (x - centre) * slope + offset, for image b.
 
-    The sums of all chunks are added to sums[b, 0].
+    It is called once for each image, because it adds the sums of all chunks to sums[b, 0].
+
     Each position in a line has its own centre, slope and offset. `n` is the number of elements in a group. The centre
     is the mean rounded to float32, so that x - centre is exact for x near the mean. The offset is the bias plus a
     correction for the rounding error of the centre.

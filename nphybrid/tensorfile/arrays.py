@@ -60,6 +60,12 @@ def digest(array: np.ndarray) -> str:
     return hashlib.sha256(raw(np.asarray(array, array.dtype.newbyteorder("<"), order="C"))).hexdigest()
 
 
+def refuse_wrong_digest(array: np.ndarray, sha256: str | None, path: FilePath, tensor: str) -> None:
+    """Raises FormatError if the file states another SHA-256 of the array's bytes.  `sha256`: None if it states none"""
+    if sha256 is not None and (found := digest(array)) != sha256:
+        raise refusal(path, "the checksum does not match: the bytes are damaged", found, sha256, tensor)
+
+
 def little_endian(array: Any, path: FilePath, tensor: str) -> np.ndarray:
     """Converts an array to the form in a file: little-endian, C order, unchanged shape."""
     array = np.asarray(array)

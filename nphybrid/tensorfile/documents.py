@@ -58,6 +58,16 @@ def json_bytes(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
+def document_bytes(document: Any, path: FilePath, key: str) -> bytes:
+    """Converts a document of a file to JSON that `parse_json` accepts.  Raises FormatError for any other document."""
+    try:
+        text = json_bytes(document)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise refusal(path, f"document {key!r} cannot be written as JSON ({error})") from None
+    parse_json(text, path, f"document {key!r}")
+    return text
+
+
 def write_json(path: FilePath, obj: Any) -> None:
     """Writes one JSON value to a file, indented and in UTF-8, completely or not at all.
 

@@ -37,9 +37,9 @@ import numpy as np
 
 from ..shortage import memory_error, out_of_memory
 from ..text import shortened
-from .arrays import byte_count, digest, little_endian
+from .arrays import byte_count, digest, little_endian, refuse_wrong_digest
 from .atomic import write_atomically
-from .documents import json_bytes, parse_json
+from .documents import document_bytes, parse_json
 from .errors import FilePath, FormatError, name_trouble, refusal
 from .kinds import HDF5_MAGIC, refuse_unreadable
 from .stored import SharedFile, Stored, read_all, read_array, shared
@@ -137,7 +137,7 @@ def write_h5(path: FilePath, arrays: Mapping[str, Any], documents: Mapping[str, 
     if GROUP in arrays:
         raise refusal(path, "this name belongs to the group of documents", tensor=GROUP)
     stored = {name: _storable(array, path, name) for name, array in arrays.items()}
-    texts = {key: _text(document, path, key) for key, document in documents.items()}
+    texts = {key: document_bytes(document, path, key) for key, document in documents.items()}
     size = sum(array.nbytes for array in stored.values()) + sum(map(len, texts.values()))
     headers = sum(HEADER_BYTES + len(name.encode()) for name in ("/", GROUP, *stored, *texts))
     with write_atomically(path) as temporary:
@@ -191,16 +191,6 @@ def _storable(array: Any, path: FilePath, name: str) -> np.ndarray:
     if array.dtype not in _TYPES:
         raise refusal(path, "the format cannot store this dtype", str(array.dtype), "a float or an integer", name)
     return array
-
-
-def _text(document: Any, path: FilePath, key: str) -> bytes:
-    """Converts a document to JSON that the reader of this module accepts."""
-    try:
-        text = json_bytes(document)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise refusal(path, f"document {key!r} cannot be written as JSON ({error})") from None
-    parse_json(text, path, f"document {key!r}")
-    return text
 
 
 def _add(group: Any, name: str, array: np.ndarray) -> None:
@@ -429,9 +419,7 @@ def _read(file: SharedFile, place: _Place) -> np.ndarray:
     """Reads the array at a place.  Raises FormatError if the checksum of the bytes is wrong."""
     with file.opened() as reader:
         array = read_array(reader, place.offset, place.shape, place.dtype, file, place.name)
-    found = digest(array)
-    if found != place.sha256:
-        raise refusal(file, "the checksum does not match: the bytes are damaged", found, place.sha256, place.name)
+    refuse_wrong_digest(array, place.sha256, file, place.name)
     return array
 
 

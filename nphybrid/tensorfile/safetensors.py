@@ -7,7 +7,8 @@
     +------------+------------+-------------+-------------+--- ---+-------------+
                  |<--- N ---->|<------------------ the buffer ----------------->|
 
-    header = {"__metadata__": {"format": "pt"},               optional, string -> string
+    header = {"__metadata__": {"format": "pt",                optional, string -> string
+                               "nphybrid.sha256": "{…}"},     optional, JSON: {name: SHA-256 of the array}
               "head.bias": {"dtype": "F32",                   name of the item type
                             "shape": [1000],                  items along each axis, C order; [] is 0-d
                             "data_offsets": [0, 4000]}, ...}  bytes from the start of the buffer
@@ -19,6 +20,7 @@ The rules are checked in this order:
 3. An entry has exactly the fields dtype, shape and data_offsets.
 4. The number of bytes between the two data_offsets is the number that shape and dtype need.
 5. The arrays fill the buffer from its first byte to the last byte of the file, without a gap and without an overlap.
+6. If the metadata have the key CHECKSUMS, it states the SHA-256 of exactly the arrays of the file.
 
 The format is described in the section "Format" of the README of huggingface/safetensors.
 """
@@ -30,7 +32,8 @@ from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
-from .arrays import bfloat16_to_float32, byte_count, little_endian, raw, refuse_invalid_bool
+from .arrays import (bfloat16_to_float32, byte_count, digest, little_endian, raw, refuse_invalid_bool,
+                     refuse_wrong_digest)
 from .atomic import write_atomically
 from .documents import json_bytes, parse_json
 from .errors import FilePath, name_trouble, refusal
@@ -38,6 +41,7 @@ from .kinds import refuse_unreadable
 from .stored import Reader, SharedFile, Stored, read_all, read_array, shared
 
 MAX_HEADER = 100_000_000
+CHECKSUMS = "nphybrid.sha256"              # a key of the metadata
 
 # The writer sorts the arrays in this order of types. The widest types come first, so that each array is aligned.
 _TYPES = {name: np.dtype(code) for name, code in {
@@ -74,8 +78,8 @@ def read_safetensors(path: FilePath) -> dict[str, np.ndarray]:
 def stored_safetensors(path: FilePath) -> dict[str, Stored]:
     """Finds every array of a safetensors file, in file order, but reads no array.  -> {name: Stored}
 
-    The bytes of a BOOL are checked later, when the array is read. This function checks all other rules. Raises the
-    exceptions of `read_safetensors`.
+    The bytes of a BOOL and the checksum of an array are checked later, when the array is read. This function checks all
+    other rules. Raises the exceptions of `read_safetensors`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -85,8 +89,10 @@ def stored_safetensors(path: FilePath) -> dict[str, Stored]:
     ((1, 2), array([[1., 2.]], dtype=float32))
     """
     file = shared(path)
-    entries, _ = safetensors_header(file)
-    return {name: Stored(file.path, name, entry.shape, _native(entry), partial(_read, file, name, entry), None, file)
+    entries, metadata = safetensors_header(file)
+    checksums = _checksums(metadata, entries, file)
+    return {name: Stored(file.path, name, entry.shape, _native(entry),
+                         partial(_read, file, name, entry, checksums.get(name)), checksums.get(name), file)
             for name, entry in entries.items()}
 
 
@@ -108,12 +114,14 @@ def safetensors_header(path: FilePath) -> tuple[dict[str, Entry], dict[str, str]
         return _header(reader, file)
 
 
-def write_safetensors(path: FilePath, arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
+def write_safetensors(path: FilePath, arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None,
+                      checksums: bool = False) -> None:
     """Writes {name: array} as a safetensors file, completely or not at all.
 
-    Equal input gives equal bytes. `metadata` maps strings to strings. Arrays have the dtype float16/32/64, (u)int8..64
-    or bool, and any layout and byte order. Raises FormatError for a name, a dtype or metadata that the format cannot
-    hold. Raises OSError if the file cannot be written.
+    Equal input gives equal bytes. `metadata` maps strings to strings. `checksums`: if True, the metadata also hold the
+    SHA-256 of each array, which the functions of this module compare when they read the array. Arrays have the dtype
+    float16/32/64, (u)int8..64 or bool, and any layout and byte order. Raises FormatError for a name, a dtype or
+    metadata that the format cannot hold. Raises OSError if the file cannot be written.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -126,6 +134,9 @@ def write_safetensors(path: FilePath, arrays: Mapping[str, Any], metadata: Mappi
         if trouble:
             raise refusal(path, trouble, tensor=name)
     stored = {name: little_endian(array, path, name) for name, array in arrays.items()}
+    if checksums:
+        states = json_bytes({name: digest(array) for name, array in stored.items()})
+        metadata = {**(metadata or {}), CHECKSUMS: states.decode()}
     ranks = list(_TYPES)
     order = sorted(stored, key=lambda name: (ranks.index(_NAMES[stored[name].dtype]), name))
     header = _header_bytes({name: stored[name] for name in order}, dict(metadata or {}), path)
@@ -211,12 +222,25 @@ def _native(entry: Entry) -> np.dtype:
     return np.dtype(np.float32) if entry.dtype == "BF16" else _TYPES[entry.dtype].newbyteorder("=")
 
 
-def _read(file: SharedFile, name: str, entry: Entry) -> np.ndarray:
-    """Reads the array that an entry describes."""
+def _checksums(metadata: Mapping[str, str], entries: Mapping[str, Entry], path: FilePath) -> dict[str, str]:
+    """Returns the SHA-256 of each array; {} if the metadata do not state it."""
+    if CHECKSUMS not in metadata:
+        return {}
+    checksums = parse_json(metadata[CHECKSUMS].encode(), path, CHECKSUMS)
+    if (not isinstance(checksums, dict) or checksums.keys() != entries.keys()
+            or not all(isinstance(checksum, str) for checksum in checksums.values())):
+        raise refusal(path, f"{CHECKSUMS} does not belong to the arrays", checksums, "a string for each array")
+    return checksums
+
+
+def _read(file: SharedFile, name: str, entry: Entry, sha256: str | None) -> np.ndarray:
+    """Reads the array that an entry describes.  `sha256`: its SHA-256 if the file states it, else None"""
     with file.opened() as reader:
         array = read_array(reader, entry.begin, entry.shape, _TYPES[entry.dtype], file, name)
     refuse_invalid_bool(array, file, name)
-    return bfloat16_to_float32(array) if entry.dtype == "BF16" else array
+    array = bfloat16_to_float32(array) if entry.dtype == "BF16" else array
+    refuse_wrong_digest(array, sha256, file, name)
+    return array
 
 
 def _header_bytes(arrays: dict[str, np.ndarray], metadata: dict[str, str], path: FilePath) -> bytes:

@@ -66,7 +66,7 @@ def finetune(model: Model, pictures: Sequence[Any], labels: Sequence[str], setti
     settings = (settings or Settings()).checked()
     check_blocks(settings.train, model.network_config.blocks)
     if model.dtype in NARROW:
-        original = "" if model.stored_dtype is None else "; expected the model from which this file was converted"
+        original = "" if model.stored_dtype is None else "; expected the model from which this one was converted"
         raise ValueError(f"found a model with dtype {model.dtype}; expected float32, or float64 with the engine "
                          f"reference{original}")
     teach.readable_names(labels)          # errors in the classes are raised before anything is computed

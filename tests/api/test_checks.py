@@ -30,7 +30,8 @@ def said_by(function, *args, kind=ValueError, **kwargs):
 
 def test_pixels_come_out_channels_last_contiguous_and_in_the_models_dtype(rng):
     x = rng.normal(size=(2, 3, 5, 7))
-    for given in (x, x.astype(np.float32), x.astype(np.float16), x[:, :, ::-1], x.tolist()):
+    for given in (x, x.astype(np.float32), x.astype(np.float16), x[:, :, ::-1], x.tolist(), np.asfortranarray(x),
+                  x.swapaxes(2, 3).copy().swapaxes(2, 3), np.broadcast_to(x[:1], x.shape)):
         y = checks.pixels(given, 3, np.float32, (5, 7))
         assert (y.shape, y.dtype, y.flags.c_contiguous) == ((2, 5, 7, 3), np.float32, True)
         assert np.array_equal(y[1, 2, 4], np.asarray(given)[1, :, 2, 4].astype(np.float32))

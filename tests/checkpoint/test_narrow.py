@@ -22,7 +22,8 @@ from nphybrid.modelfile.inspect import inspect_file
 from nphybrid.ops.reference_narrow import LONGEST, Kernel, factors_of
 from nphybrid.params import named_leaves
 from nphybrid.pictures.decode import open_picture
-from nphybrid.tensorfile import read_h5, read_safetensors, write_h5, write_safetensors
+from nphybrid.tensorfile import (read_h5, read_safetensors, safetensors_header, write_h5, write_json,
+                                 write_safetensors)
 from nphybrid.training.finetune import finetune
 
 from checkpoint.test_checkpoint import CONFIG, logits
@@ -123,7 +124,7 @@ def test_the_file_is_verified_by_golden_logits_of_its_own(narrow):
     path, dtype = narrow
     checks = verify_model(path)
     assert [check.ok for check in checks] == [True] * 3
-    assert checks[0].what.startswith("bytes of" if path.is_dir() else "SHA-256 of")
+    assert checks[0].what.startswith("SHA-256 of")
     assert f"reference {dtype}" in checks[1].what and f"numba {dtype}" in checks[2].what
     assert checks[1].found <= 1e-5        # the same operations in float32
 
@@ -169,32 +170,38 @@ def test_the_same_weights_are_saved_again(narrow, tmp_path, engine, form):
         save(model, again, dtype=DTYPES[1 - DTYPES.index(dtype)])
 
 
-@pytest.mark.parametrize("kind", ["file", "link", "folder"])
+@pytest.mark.parametrize("kind", ["file", "link", "folder", "shards"])
 def test_the_original_weights_are_not_overwritten(model, tmp_path, kind):
+    """In a folder, model.safetensors would be read instead of shards."""
     path = target = tmp_path / "model.h5"
-    if kind == "folder":
+    if kind in ("folder", "shards"):
         model.save_pretrained(tmp_path)
         path, target = tmp_path, tmp_path / "model.safetensors"
+        if kind == "shards":
+            shard = target.rename(tmp_path / "model-00001-of-00001.safetensors")
+            names = dict.fromkeys(read_safetensors(shard), shard.name)
+            write_json(tmp_path / "model.safetensors.index.json", {"metadata": {}, "weight_map": names})
     else:
         model.save(path)
     if kind == "link":
         target = tmp_path / "link.h5"
         os.symlink(path, target)
-    before = target.read_bytes()
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
     loaded = ViTHybridForImageClassification.from_pretrained(path, engine="reference")
     rounded = ViTHybridForImageClassification.from_pretrained(path, engine="reference", dtype="int8")
     refused = ("holds the original weights of this model, which cannot be restored from weights that are rounded for "
                "the dtype int8; expected the name of another file")
     actions = [lambda: loaded.save(target, dtype="int8"), lambda: copy.copy(loaded).save(target, dtype="int8"),
                lambda: pickle.loads(pickle.dumps(loaded)).save(target, dtype="int8"), lambda: rounded.save(target)]
-    if kind == "folder":
+    if kind in ("folder", "shards"):
         actions += [lambda: rounded.save_pretrained(tmp_path), lambda: loaded.save_pretrained(tmp_path, dtype="int8")]
     for action in actions:
         with pytest.raises(ValueError, match=refused):
             action()
-    assert target.read_bytes() == before
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
     loaded.save(tmp_path / "other.h5", dtype="int8")
-    loaded.save(path if kind != "folder" else tmp_path / "same.h5")       # the same weights
+    loaded.save_pretrained(tmp_path / "other", dtype="int8")
+    loaded.save(path if path.is_file() else tmp_path / "same.h5")         # the same weights
 
 
 def test_a_network_without_convolutions_keeps_its_weights(tmp_path):
@@ -397,7 +404,10 @@ def test_the_command_line_writes_a_folder(tmp_path, dtype, capsys):
     assert arrays.keys() == others.keys() and all(arrays[name].tobytes() == others[name].tobytes() for name in arrays)
     assert main(["convert", str(default_model()), str(folder), "--dtype", dtype]) == 3         # it is not empty
     assert main(["verify", str(folder)]) == 0
-    assert "bytes of" in capsys.readouterr().out          # and not SHA-256, which safetensors does not have
+    report, of_file = inspect_file(folder), inspect_file(file)
+    assert report["metadata"] == {} and report["manifest"] == of_file["manifest"]
+    assert report["manifest"]["golden"] == {"state": "logits", "count": 10}
+    assert sorted(map(str, report["tensors"])) == sorted(map(str, of_file["tensors"]))
 
 
 def test_a_part_of_a_folder_is_refused(model, tmp_path):
@@ -415,6 +425,28 @@ def test_transformers_refuses_the_folder(model, tmp_path):
         model.save_pretrained(tmp_path / dtype, dtype=dtype)
         with pytest.raises(ValueError, match="File metadata is not .* but nphybrid"):
             transformers.ViTHybridForImageClassification.from_pretrained(tmp_path / dtype)
+
+
+@pytest.mark.parametrize("source", [{"a": float("nan")}, {"a": {1}}, {"a": "\udcff"}])
+def test_a_source_that_json_cannot_hold(model, tmp_path, source):
+    for path, file in (tmp_path / "model.h5", "model.h5"), (tmp_path / "folder", "folder/model.safetensors"):
+        with pytest.raises(FormatError, match=f"{tmp_path}/{file}: document 'manifest' cannot be written as JSON"):
+            save(model, path, source=source, dtype="int8")
+        assert not path.is_file() and not (tmp_path / file).exists()
+
+
+@pytest.mark.parametrize("name, at", [(QUERY, 100), (QUERY + ".scales", 3), ("classifier.bias", 0)])
+def test_a_changed_byte_of_a_folder_is_found(model, tmp_path, name, at):
+    model.save_pretrained(tmp_path, dtype="int8")
+    file = tmp_path / "model.safetensors"
+    place = safetensors_header(file)[0][name].begin + at
+    data = bytearray(file.read_bytes())
+    data[place] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(FormatError, match="the checksum does not match: the bytes are damaged"):
+        ViTHybridForImageClassification.from_pretrained(tmp_path, engine="reference")
+    checks = verify_model(tmp_path)
+    assert [(check.found, check.ok) for check in checks] == [(repr(name), False)]
 
 
 METADATA = {

@@ -212,6 +212,14 @@ def test_an_empty_batch(operation, case):
     assert [y.shape for y in got] == [(0, *y.shape[1:]) for y in whole]
 
 
+def test_group_norm_of_an_empty_map():
+    norm = cases.norm(0, 8)
+    for shape in (2, 0, 5, 8), (2, 5, 0, 8), (0, 4, 5, 8):
+        x = np.zeros(shape, np.float32)
+        assert kernels.group_norm(x, norm, 4, 1e-5).shape == shape
+        assert kernels.group_norm_add_activate(x, norm, 4, 1e-5, x, "relu").shape == shape
+
+
 def test_prepare_keeps_the_tree_and_refuses_other_dtypes():
     norm, linear = cases.norm(0, 4), cases.dense(1, 4, 6)
     tree = (norm, (linear, cases.normal(2, 3, 3, 4, 5), None), cases.normal(3, 7, 4))

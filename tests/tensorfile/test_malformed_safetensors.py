@@ -1,11 +1,12 @@
 """safetensors files made by hand, each with its verdict; and the verdict of the safetensors package."""
+import hashlib
 import json
 import struct
 
 import numpy as np
 import pytest
 
-from nphybrid.tensorfile import FormatError, read_safetensors, safetensors_header
+from nphybrid.tensorfile import (CHECKSUMS, FormatError, read_safetensors, safetensors_header, write_safetensors)
 
 from oracles.specimens import F4, GOOD, blob, entry, safetensors
 
@@ -167,6 +168,32 @@ def test_every_truncation_is_noticed(tmp_path):
         (tmp_path / "m").write_bytes(data[:length])
         with pytest.raises(FormatError):
             read_safetensors(tmp_path / "m")
+
+
+@pytest.mark.parametrize("text, message", [
+    ("{", "not valid JSON"), ("[]", "does not belong to the arrays"), ("{}", "does not belong to the arrays"),
+    ('{"w": "00", "v": "00"}', "does not belong to the arrays"), ('{"w": "00"}', "the checksum does not match"),
+    ('{"w": null}', "does not belong to the arrays"), ('{"w": ["00"]}', "does not belong to the arrays")])
+def test_checksums(tmp_path, text, message):
+    """They are compared when an array is read.  The header is read without them."""
+    path = tmp_path / "m.safetensors"
+    write_safetensors(path, {"w": np.ones(2, np.float32)}, {CHECKSUMS: text})
+    assert safetensors_header(path)[1] == {CHECKSUMS: text}
+    with pytest.raises(FormatError, match=f"{path}.*: .*{message}"):
+        read_safetensors(path)
+
+
+def test_right_checksums(tmp_path):
+    arrays = {"w": np.arange(6, dtype=np.uint16).reshape(2, 3)[:, ::-1], "v": np.float32(2), "empty": np.zeros((0, 3))}
+    write_safetensors(tmp_path / "m", arrays, {"a": "b"}, checksums=True)
+    assert all(np.array_equal(array, arrays[name]) for name, array in read_safetensors(tmp_path / "m").items())
+    metadata = safetensors_header(tmp_path / "m")[1]
+    assert metadata["a"] == "b" and json.loads(metadata[CHECKSUMS]) == {
+        name: hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for name, array in arrays.items()}
+    data = (tmp_path / "m").read_bytes()
+    (tmp_path / "m").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(FormatError, match="the checksum does not match"):
+        read_safetensors(tmp_path / "m")
 
 
 # ---------------------------------------------------------------- against the safetensors package
