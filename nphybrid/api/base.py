@@ -362,8 +362,8 @@ class Model:
             state, manifest = self._narrow_contents(weights, dtype, source)
         config = self.config_document()
         Path(folder).mkdir(parents=True, exist_ok=True)
-        write_json(Path(folder) / "config.json", config)
         checkpoint.write_safetensors(weights, state, manifest)
+        write_json(Path(folder) / "config.json", config)
         if self.processor is not None:
             checkpoint.write_processor(folder, with_class(self.processor, self.config.model_type))
 

@@ -432,7 +432,10 @@ def test_a_source_that_json_cannot_hold(model, tmp_path, source):
     for path, file in (tmp_path / "model.h5", "model.h5"), (tmp_path / "folder", "folder/model.safetensors"):
         with pytest.raises(FormatError, match=f"{tmp_path}/{file}: document 'manifest' cannot be written as JSON"):
             save(model, path, source=source, dtype="int8")
-        assert not path.is_file() and not (tmp_path / file).exists()
+        assert not path.is_file() and not (path.is_dir() and list(path.iterdir()))
+    with pytest.raises(FormatError, match="document 'manifest' cannot be written as JSON"):
+        convert(model, tmp_path / "new", dtype="int8", source=source)
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("name, at", [(QUERY, 100), (QUERY + ".scales", 3), ("classifier.bias", 0)])

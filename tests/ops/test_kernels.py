@@ -212,8 +212,10 @@ def test_an_empty_batch(operation, case):
     assert [y.shape for y in got] == [(0, *y.shape[1:]) for y in whole]
 
 
-def test_group_norm_of_an_empty_map():
+def test_group_norm_of_an_empty_map(monkeypatch):
+    """No task runs, because it would read outside its arrays."""
     norm = cases.norm(0, 8)
+    monkeypatch.setattr(threads, "run", None)
     for shape in (2, 0, 5, 8), (2, 5, 0, 8), (0, 4, 5, 8):
         x = np.zeros(shape, np.float32)
         assert kernels.group_norm(x, norm, 4, 1e-5).shape == shape
