@@ -1,6 +1,7 @@
 """`HuggingFaceConfig`, the base class of the three configurations, and functions that check values."""
 import inspect
 import json
+import operator
 import os
 import sys
 import warnings
@@ -190,7 +191,7 @@ def _consistent_labels(numbers: dict[Any, Any], given: Any, stated: Any) -> dict
     beside it, or None. `stated`: the id2label of the file, which is kept if it does not contradict the label2id.
     """
     try:
-        numbers = {name: int(k) for name, k in numbers.items()}
+        numbers = {name: int(k) if isinstance(k, str) else operator.index(k) for name, k in numbers.items()}
     except (TypeError, ValueError):
         raise ValueError(f"label2id is {shortened(numbers)}; expected {{name: index}}") from None
     labels = checked_labels(stated if given is None and isinstance(stated, dict) else given, None)

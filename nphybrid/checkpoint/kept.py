@@ -32,7 +32,7 @@ from ..tensorfile import Stored, file_state, kept_open
 from .narrow import all_arrays
 
 # The packages whose sources read the file of a model.
-READERS = "nphybrid", "nphybrid.checkpoint", "nphybrid.dialects", "nphybrid.tensorfile"
+READERS = "nphybrid", "nphybrid.api", "nphybrid.checkpoint", "nphybrid.dialects", "nphybrid.tensorfile"
 
 
 class Kept(NamedTuple):

@@ -362,7 +362,7 @@ def test_label2id_and_id2label_follow_from_each_other():
     for numbers in ({"c": 0, "d": 0}, {"c": 99}):
         with pytest.raises(ValueError, match="label2id: found .*; expected an index that has this name in id2label"):
             BitConfig.from_dict(fields, id2label={0: "c", 1: "d"}, label2id=numbers)
-    for numbers in ({"c": None}, {"c": [0]}, {"c": "first"}):
+    for numbers in ({"c": None}, {"c": [0]}, {"c": "first"}, {"c": 0.5}, {"c": "0.5"}):
         with pytest.raises(ValueError, match=r"label2id is .*; expected \{name: index\}"):
             BitConfig.from_dict(fields, label2id=numbers)
 
