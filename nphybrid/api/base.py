@@ -18,7 +18,7 @@ from ..dialects.preprocessing import for_channels
 from ..dialects.processors import with_class
 from ..ops import threads
 from ..params import Params, named_leaves
-from ..tensorfile import FormatError, Stored, write_json
+from ..tensorfile import FormatError, Stored, write_json, write_safetensors
 from ..trace import Discard, FirstNonFinite, Trace, median_times
 from . import checks
 from .arguments import own_options, path_argument, refuse_arguments
@@ -357,13 +357,14 @@ class Model:
             raise ValueError("source: only a folder with narrow weights can hold it; expected None, or also a dtype")
         weights = Path(folder) / "model.safetensors"
         if dtype is None:
-            state, manifest = self._state_to_save(weights), None
+            state, metadata = self._state_to_save(weights), {"format": "pt"}
         else:
             state, manifest = self._narrow_contents(weights, dtype, source)
+            metadata = checkpoint.metadata_of(manifest, weights)
         config = self.config_document()
         Path(folder).mkdir(parents=True, exist_ok=True)
-        checkpoint.write_safetensors(weights, state, manifest)
         write_json(Path(folder) / "config.json", config)
+        write_safetensors(weights, state, metadata, checksums=dtype is not None)
         if self.processor is not None:
             checkpoint.write_processor(folder, with_class(self.processor, self.config.model_type))
 

@@ -243,16 +243,13 @@ def write_h5(path: FilePath, state: Mapping[str, Any], config: Mapping[str, Any]
     tensorfile.write_h5(path, state, documents)
 
 
-def write_safetensors(path: FilePath, state: Mapping[str, Any], manifest: Mapping[str, Any] | None) -> None:
-    """Writes the arrays of a model folder.  With a manifest, the arrays are narrow; `manifest_of` reads the manifest.
+def metadata_of(manifest: Mapping[str, Any], path: FilePath) -> dict[str, str]:
+    """Returns the metadata of a safetensors file with narrow weights at `path`.  `manifest_of` reads them.
 
-    transformers refuses a file whose metadata state another format than "pt".
+    transformers refuses the file, because it expects the format "pt". Raises FormatError if JSON cannot hold the
+    manifest.
     """
-    if manifest is None:
-        tensorfile.write_safetensors(path, state, {"format": "pt"})
-        return
-    text = document_bytes(_labelled(manifest), path, "manifest").decode()
-    tensorfile.write_safetensors(path, state, {"format": FORMAT, "manifest": text}, checksums=True)
+    return {"format": FORMAT, "manifest": document_bytes(_labelled(manifest), path, "manifest").decode()}
 
 
 def _labelled(manifest):

@@ -10,6 +10,7 @@ import pytest
 
 from nphybrid import (FormatError, ViTConfig, ViTHybridForImageClassification, ViTHybridModel, ViTModel, default_model)
 from nphybrid.__main__ import main
+from nphybrid.api import base
 from nphybrid.checkpoint import Head, Narrow, read, sha256
 from nphybrid.explain.figures import MissingPartError, every_figure
 from nphybrid.explain.page import page
@@ -432,10 +433,16 @@ def test_a_source_that_json_cannot_hold(model, tmp_path, source):
     for path, file in (tmp_path / "model.h5", "model.h5"), (tmp_path / "folder", "folder/model.safetensors"):
         with pytest.raises(FormatError, match=f"{tmp_path}/{file}: document 'manifest' cannot be written as JSON"):
             save(model, path, source=source, dtype="int8")
-        assert not path.is_file() and not (path.is_dir() and list(path.iterdir()))
-    with pytest.raises(FormatError, match="document 'manifest' cannot be written as JSON"):
-        convert(model, tmp_path / "new", dtype="int8", source=source)
-    assert not (tmp_path / "new").exists()
+        assert not path.exists()
+
+
+def test_a_folder_is_written_completely_or_not_at_all(model, tmp_path, monkeypatch):
+    def fail(*arguments, **options):
+        raise OSError("the disk is full")
+    monkeypatch.setattr(base, "write_safetensors", fail)
+    with pytest.raises(OSError, match="the disk is full"):
+        convert(model, tmp_path / "folder", dtype="int8")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name, at", [(QUERY, 100), (QUERY + ".scales", 3), ("classifier.bias", 0)])
