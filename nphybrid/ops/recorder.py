@@ -122,7 +122,7 @@ class Recorder:
             if before - 1 not in self.plan.functions:
                 self.plan.functions[before] = []
                 self.plan.steps.append((0, None, 1, 0))
-            self.plan.functions[len(self.plan.steps) - 1].append(lambda: np.copyto(result, operation(*inputs)))
+            self.plan.functions[len(self.plan.steps) - 1].append(_function(operation, inputs, result))
         return Variable(result, self)
 
     def job(self, count, task, work, arguments):
@@ -167,6 +167,16 @@ class Recorder:
     def _knows(self, array):
         """Whether an array lies in the memory of the plan, or in an argument of the operation."""
         return not array.size or any(np.may_share_memory(array, other) for other in (self.plan.memory, *self.known))
+
+
+def _function(operation, inputs, result):
+    """A function that computes an operation again, and writes into the array `result`.
+
+    If NumPy can write into it directly, nothing is allocated.
+    """
+    if isinstance(operation, np.ufunc) or getattr(operation, "func", None) is np.concatenate:
+        return lambda: operation(*inputs, out=result)
+    return lambda: np.copyto(result, operation(*inputs))
 
 
 def _arrays(argument):
