@@ -272,8 +272,8 @@ def _checkpoint(path: Path, files: ExitStack) -> Checkpoint:
     if file.path.endswith(".json"):
         arrays = tensorfile.stored_sharded(file)
     else:
-        arrays = tensorfile.stored_safetensors(file)
-        manifest = manifest_of(tensorfile.safetensors_header(file)[1], file)
+        arrays, metadata = tensorfile.safetensors_contents(file)
+        manifest = manifest_of(metadata, file)
     if _is_hugging_face(card):
         return Checkpoint(without_wrappers(arrays), card, _folder_processor(path, card), manifest, path)
     return _translatable(path, arrays, card)

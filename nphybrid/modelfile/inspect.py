@@ -77,10 +77,9 @@ def _read_file(path):
         return _read_h5(path)
     if kind == "json":
         return _read_json(path)
-    stored = tensorfile.stored(path)
     if kind != "safetensors":
-        return [path], stored, {}
-    metadata = tensorfile.safetensors_header(path)[1]
+        return [path], tensorfile.stored(path), {}
+    stored, metadata = tensorfile.safetensors_contents(path)
     manifest = checkpoint.manifest_of(metadata, path)
     if manifest:                          # what the report has in a readable form
         own = "format", "manifest", tensorfile.CHECKSUMS

@@ -89,8 +89,7 @@ def sum_chunk_into(sums, x, chunk, task):
     square = both[width:]
     both[:] = 0.0
     part = x[b, i * chunk:(i + 1) * chunk]
-    # Four lines are added at once, in the order of the lines: the sums are loaded and stored only once for them. This
-    # takes three quarters of the time (Zen 5).
+    # Four lines are added at once, in the order of the lines: the sums are loaded and stored only once for them.
     whole = part.size // (4 * width) * 4 * width
     for start in range(0, whole, 4 * width):
         line0 = part[start:start + width]

@@ -32,16 +32,16 @@ from .hdf5 import H5File, h5_documents, read_h5, stored_h5, write_h5
 from .kinds import refuse_unreadable, sniff, way_out_of_pickles
 from .npz import Member, npz_header, read_npz, stored_npz, write_npz
 from .owner import owned
-from .safetensors import (CHECKSUMS, Entry, read_safetensors, safetensors_header, stored_safetensors,
-                          write_safetensors)
+from .safetensors import (CHECKSUMS, Entry, read_safetensors, safetensors_contents, safetensors_header,
+                          stored_safetensors, write_safetensors)
 from .sharded import read_sharded, shard_names, stored_sharded
 from .stored import SharedFile, Stored, file_state, kept_open, read_all, shared
 
 __all__ = ["CHECKSUMS", "Entry", "FilePath", "FormatError", "H5File", "Member", "SharedFile", "Stored", "digest",
            "file_state", "h5_documents", "kept_open", "npz_header", "owned", "read", "read_h5", "read_npz",
            "read_safetensors", "read_sharded", "refuse_file", "refuse_folder", "refuse_unreadable",
-           "safetensors_header", "shard_names", "shared", "sniff", "stored", "stored_h5", "stored_npz",
-           "stored_safetensors", "stored_sharded", "sweep", "way_out_of_pickles", "write_atomically",
+           "safetensors_contents", "safetensors_header", "shard_names", "shared", "sniff", "stored", "stored_h5",
+           "stored_npz", "stored_safetensors", "stored_sharded", "sweep", "way_out_of_pickles", "write_atomically",
            "write_folder_atomically", "write_h5", "write_json", "write_npz", "write_safetensors"]
 
 

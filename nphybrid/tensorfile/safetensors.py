@@ -88,12 +88,20 @@ def stored_safetensors(path: FilePath) -> dict[str, Stored]:
     ...     stored["w"].shape, stored["w"].read()
     ((1, 2), array([[1., 2.]], dtype=float32))
     """
+    return safetensors_contents(path)[0]
+
+
+def safetensors_contents(path: FilePath) -> tuple[dict[str, Stored], dict[str, str]]:
+    """Returns the result of `stored_safetensors`, and the metadata.  -> {name: Stored}, {string: string}
+
+    The header is read one time. Raises the exceptions of `read_safetensors`.
+    """
     file = shared(path)
     entries, metadata = safetensors_header(file)
     checksums = _checksums(metadata, entries, file)
     return {name: Stored(file.path, name, entry.shape, _native(entry),
                          partial(_read, file, name, entry, checksums.get(name)), checksums.get(name), file)
-            for name, entry in entries.items()}
+            for name, entry in entries.items()}, metadata
 
 
 def safetensors_header(path: FilePath) -> tuple[dict[str, Entry], dict[str, str]]:

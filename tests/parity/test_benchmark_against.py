@@ -63,7 +63,6 @@ def test_against_torch(run, tmp_path, monkeypatch):
     assert Image.open(picture).height > 300
 
 
-
 def test_other_size(run):
     """With --size, all engines get pictures of this size and a network with resized positions."""
     code, out, err = run("--peers", "torch", "--size", "96")

@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 
-from nphybrid.tensorfile import (CHECKSUMS, FormatError, read_safetensors, safetensors_header, write_safetensors)
+from nphybrid.tensorfile import CHECKSUMS, FormatError, read_safetensors, safetensors_header, write_safetensors
 
 from oracles.specimens import F4, GOOD, blob, entry, safetensors
 
